@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -10,30 +11,31 @@ import pytest
 
 import optimizer.packing.model.compilation
 import twin.engine.compilation
+from tests.sources import nodes_of
 
 DECORATORS = {"compiled", "cached", "kept", "njit"}
 
 
-def names_in_compiled_code(tree: ast.Module) -> set[str]:
+@cache
+def names_in_compiled_code(file: Path) -> frozenset[str]:
     """Names that the bodies of compiled functions use."""
     used = set()
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+    for function in (node for node in nodes_of(file) if isinstance(node, ast.FunctionDef)):
         decorators = {n.id for d in function.decorator_list for n in ast.walk(d) if isinstance(n, ast.Name)}
         if decorators & DECORATORS:
             used |= {n.id for part in function.body for n in ast.walk(part) if isinstance(n, ast.Name)}
             used.add(function.name)
-    return used
+    return frozenset(used)
 
 
 def files_of_compiled_code(folder: Path, package: str) -> set[str]:
     """Files of a package with compiled functions, and with what these take from other files of it."""
     found = set()
     for path in folder.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        used = names_in_compiled_code(tree)
+        used = names_in_compiled_code(path)
         if used:
             found.add(path.relative_to(folder).with_suffix("").as_posix())
-        for node in (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)):
+        for node in (n for n in nodes_of(path) if isinstance(n, ast.ImportFrom)):
             module = node.module or ""
             if module.startswith(f"{package}.") and used & {a.asname or a.name for a in node.names}:
                 found.add(module.removeprefix(f"{package}.").replace(".", "/"))
@@ -59,8 +61,6 @@ def test_nothing_is_compiled_in_another_way(package: str) -> None:
     root = Path(twin.__file__).parent.parent / package
     using = {p.name for p in root.rglob("*.py") if "njit" in p.read_text(encoding="utf-8")}
     assert using == ({"compilation.py"} if package == "twin" else set())
-    decorated = {
-        p.parent for p in root.rglob("*.py") if names_in_compiled_code(ast.parse(p.read_text("utf-8")))
-    }
+    decorated = {p.parent for p in root.rglob("*.py") if names_in_compiled_code(p)}
     rooms = ("engine/compiled", "measured", "packing/branch_and_price", "packing/heuristics", "packing/model")
     assert decorated <= {root / room for room in rooms}

@@ -6,12 +6,14 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.sources import ROOT, files_of, nodes_of
+
 LAYERS = ("scenarios", "twin", "learn", "optimizer")
 MOST_MODULES = 17
 """Modules of a folder that can be taken in at a glance."""
@@ -26,9 +28,8 @@ FORBIDDEN = {
 
 def imported(file: Path, *, typing: bool = True) -> Iterator[tuple[int, str]]:
     """Yield line and top-level package of every import of a file, of what is for type checkers alone too."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    skipped = frozenset() if typing else typing_only(tree)
-    for node in ast.walk(tree):
+    skipped = frozenset() if typing else typing_only(file)
+    for node in nodes_of(file):
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -39,11 +40,12 @@ def imported(file: Path, *, typing: bool = True) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(node.module).partition(".")[0]
 
 
-def typing_only(tree: ast.Module) -> frozenset[ast.AST]:
-    """Nodes that type checkers alone see."""
+@cache
+def typing_only(file: Path) -> frozenset[ast.AST]:
+    """Nodes of a file that type checkers alone see."""
     return frozenset(
         inner
-        for node in ast.walk(tree)
+        for node in nodes_of(file)
         if isinstance(node, ast.If)
         and "TYPE_CHECKING" in ast.unparse(node.test)
         and "not" not in ast.unparse(node.test)
@@ -54,7 +56,7 @@ def typing_only(tree: ast.Module) -> frozenset[ast.AST]:
 
 @pytest.mark.parametrize("layer", FORBIDDEN)
 def test_imports_run_one_way(layer: str) -> None:
-    files = sorted((ROOT / layer).rglob("*.py"))
+    files = files_of(layer)
     assert files
     wrong = [
         f"{file.relative_to(ROOT)}:{line} imports {package}"
@@ -71,7 +73,7 @@ def test_only_folders_of_plots_draw() -> None:
     drawing = {
         str(file.relative_to(ROOT))
         for layer in LAYERS
-        for file in (ROOT / layer).rglob("*.py")
+        for file in files_of(layer)
         if "matplotlib" in {package for _, package in imported(file, typing=False)}
     }
     assert drawing
@@ -98,10 +100,9 @@ def module_of(file: Path) -> str:
 
 def imports_of(file: Path, modules: frozenset[str]) -> set[str]:
     """Modules of ours that a file needs when it runs, those imported within functions too."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    skipped = typing_only(tree)
+    skipped = typing_only(file)
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(file):
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -113,7 +114,7 @@ def imports_of(file: Path, modules: frozenset[str]) -> set[str]:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    files = {module_of(file): file for layer in LAYERS for file in (ROOT / layer).rglob("*.py")}
+    files = {module_of(file): file for layer in LAYERS for file in files_of(layer)}
     modules = frozenset(files)
     graph = {module: imports_of(file, modules) for module, file in files.items()}
     faces = {module for module, file in files.items() if file.name == "__init__.py"}

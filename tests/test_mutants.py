@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.mutants.mutants import ROOT, Mutant, MutantError, read_mutants
+from tests.sources import tree_of
 
 LEAST_CAUGHT = 0.9
 """Share of the mutants that a test notices."""
 
 
+@cache
 def functions(path: Path) -> set[str]:
     """Names of the tests of a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)}
 
 
 def test_every_mutant_can_still_be_made() -> None:
