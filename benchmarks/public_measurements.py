@@ -73,7 +73,7 @@ def convert(source: Path, target: Path) -> None:
         "adapter_loads": adapter_loads(source),
         "length_histograms": length_histograms(source),
         "length_means": length_means(source),
-        "metrics_readings": pd.read_csv(source / "serving_runs_timeseries.csv.gz", usecols=["run_id", "t"]),
+        "metrics_readings": metrics_readings(source),
     }
     for name, table in tables.items():
         table.to_csv(target / f"{name}.csv.gz", index=False)
@@ -84,6 +84,13 @@ def serving_runs(source: Path) -> pd.DataFrame:
     table = pd.read_csv(source / "serving_runs.csv", dtype={"rates": str, "sizes": str})
     table = table.assign(max_open_requests=MAX_OPEN_REQUESTS)
     return table[[name for name in TABLES["serving_runs"].model_fields if name in table.columns]]
+
+
+def metrics_readings(source: Path) -> pd.DataFrame:
+    """When the metrics were read in the runs in which stalls are looked for."""
+    table = pd.read_csv(source / "serving_runs_timeseries.csv.gz", usecols=["run_id", "t"])
+    runs = serving_runs(source)
+    return table[table["run_id"].isin(runs.loc[runs["quality"] == "clean", "run_id"])]
 
 
 def single_requests(source: Path) -> pd.DataFrame:
