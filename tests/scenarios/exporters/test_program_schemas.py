@@ -27,6 +27,11 @@ def schema(name: str) -> dict[str, Any]:
     return dict(json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")))
 
 
+@cache
+def validator_of(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schema(name))
+
+
 def sglang_flags(words: list[str]) -> dict[str, Any]:
     """Flags of a command line of SGLang with what follows each, as the schema states them."""
     flags: dict[str, Any] = {}
@@ -42,7 +47,7 @@ def sglang_flags(words: list[str]) -> dict[str, Any]:
 
 
 def yaml_of(export: Export, path: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(text_of(export, path)))
+    return dict(yaml.load(text_of(export, path), yaml.CSafeLoader))
 
 
 def documents(deployment: Deployment) -> dict[str, dict[str, Any]]:
@@ -67,7 +72,7 @@ def problems(found: dict[str, dict[str, Any]]) -> list[str]:
     return [
         f"{name}: {error.json_path}: {error.message}"
         for name, document in found.items()
-        for error in Draft202012Validator(schema(name)).iter_errors(document)
+        for error in validator_of(name).iter_errors(document)
     ]
 
 
@@ -105,7 +110,7 @@ def test_every_schema_has_a_document_and_says_where_it_is_from() -> None:
 
 @pytest.mark.parametrize("mutation", mutations(samples(), schema))
 def test_a_field_too_few_or_too_many_is_noticed(mutation: Mutation) -> None:
-    validator = Draft202012Validator(schema(mutation.schema))
+    validator = validator_of(mutation.schema)
     document = samples()[mutation.schema]
     assert validator.is_valid(document)
     assert not validator.is_valid(mutation.of(document))
@@ -156,7 +161,7 @@ def test_values_beyond_limits_are_noticed(name: str, path: tuple[Any, ...], valu
     for step in path[:-1]:
         target = target[step]
     target[path[-1]] = value
-    assert not Draft202012Validator(schema(name)).is_valid(document)
+    assert not validator_of(name).is_valid(document)
 
 
 @pytest.mark.parametrize("adapters", [1, 3, 12])

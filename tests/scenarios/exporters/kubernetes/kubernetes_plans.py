@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def plan(served: str = "fr-legal", source: str | None = "org/fr-legal", **more: 
 def documents(export: Export, path: str | None = None) -> list[dict[str, Any]]:
     """The documents of an export's files, or of one of them."""
     files = [file for file in export.files if path in (None, file.path)]
-    return [one for file in files for one in yaml.safe_load_all(file.text)]
+    return [one for file in files for one in yaml.load_all(file.text, yaml.CSafeLoader)]
 
 
 def of_kind(export: Export, kind: str) -> list[dict[str, Any]]:
@@ -92,7 +93,12 @@ def schema(name: str) -> dict[str, Any]:
     return dict(json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")))
 
 
+@cache
+def validator_of(name: str) -> Draft202012Validator:
+    return Draft202012Validator(schema(name))
+
+
 def problems(document: dict[str, Any]) -> list[str]:
     """What a document breaks of its schema."""
-    validator = Draft202012Validator(schema(schema_name(document)))
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+    errors = validator_of(schema_name(document)).iter_errors(document)
+    return [f"{error.json_path}: {error.message}" for error in errors]

@@ -19,6 +19,7 @@ from tests.scenarios.exporters.kubernetes.kubernetes_plans import (
     problems,
     schema,
     schema_name,
+    validator_of,
 )
 from tests.scenarios.exporters.schema_mutations import Mutation, mutations
 
@@ -68,7 +69,7 @@ def test_every_schema_has_a_document() -> None:
 
 @pytest.mark.parametrize("mutation", mutations(samples(), schema))
 def test_a_field_too_few_or_too_many_is_noticed(mutation: Mutation) -> None:
-    validator = Draft202012Validator(schema(mutation.schema))
+    validator = validator_of(mutation.schema)
     document = samples()[mutation.schema]
     assert validator.is_valid(document)
     assert not validator.is_valid(mutation.of(document))
@@ -101,4 +102,4 @@ def test_values_beyond_limits_are_noticed(name: str, path: tuple[Any, ...], valu
     for step in path[:-1]:
         target = target[step]
     target[path[-1]] = value
-    assert not Draft202012Validator(schema(name)).is_valid(document)
+    assert not validator_of(name).is_valid(document)
