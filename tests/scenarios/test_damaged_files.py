@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 
 import scenarios
+from tests.scenario_schema import scenario_validator
 
 GOOD = """\
 name: good
@@ -454,8 +454,7 @@ def test_the_schema_refuses_what_an_editor_can_see(case: str) -> None:
     from scenarios.reading.yaml_reader import parse
 
     damage, *_ = DAMAGED[case]
-    validator = Draft202012Validator(scenarios.schema())
-    assert not validator.is_valid(parse(content(damage).decode(), case))
+    assert not scenario_validator().is_valid(parse(content(damage).decode(), case))
 
 
 def test_the_good_file_is_good(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 import scenarios
 from scenarios.reading.yaml_reader import parse, plain
+from tests.scenario_schema import scenario_validator
 
 SHIPPED = scenarios.shipped()
 NAMES = [one.name for one in SHIPPED]
@@ -29,9 +30,8 @@ def test_a_shipped_scenario_reads_and_fits_the_schema(one: scenarios.ShippedScen
     assert scenario.name == one.name
     assert scenario.description == one.description != ""
     assert one.path.read_text(encoding="utf-8").startswith("# ")
-    validator = Draft202012Validator(scenarios.schema())
-    validator.validate(values(one))
-    validator.validate(parse(scenarios.dumps(scenario), one.name))
+    scenario_validator().validate(values(one))
+    scenario_validator().validate(parse(scenarios.dumps(scenario), one.name))
 
 
 def test_the_schema_is_itself_valid_and_describes_every_key() -> None:

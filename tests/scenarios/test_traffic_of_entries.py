@@ -19,6 +19,7 @@ from scenarios import (
     TraceArrivals,
     UnpredictableArrivals,
 )
+from tests.scenario_schema import scenario_validator
 
 TEXT = """
 name: traffic
@@ -72,12 +73,12 @@ def test_each_process_is_read_and_written(entry: str) -> None:
 
 @pytest.mark.parametrize("entry", FORMS)
 def test_the_schema_takes_each_process(entry: str) -> None:
-    jsonschema.validate(yaml.safe_load(TEXT % entry), scenarios.schema())
+    scenario_validator().validate(yaml.safe_load(TEXT % entry))
 
 
 def test_the_schema_asks_for_a_rate_where_there_are_no_users() -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(yaml.safe_load(TEXT % "arrivals: poisson"), scenarios.schema())
+        scenario_validator().validate(yaml.safe_load(TEXT % "arrivals: poisson"))
 
 
 def test_users_say_the_rate_of_an_entry() -> None:

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema
 import pytest
 
 import scenarios
 import twin
 from scenarios import EngineConfig, FurtherArguments, PlacedGPU, Placement, ScenarioError
 from scenarios.engine import MaxLoraRank
+from tests.scenario_schema import scenario_validator
 from twin.load import GPULoad
 from twin.memory.versions import lora_ranks
 from twin.startup import unmodelled
@@ -95,7 +95,7 @@ def test_the_schema_knows_the_arguments_of_public_reports(flag: str) -> None:
     values = {"true": True, "{}": {}}
     given: Any = values.get(value, int(value) if value.isdigit() else value)
     document = read("").model_dump(mode="json")
-    jsonschema.validate(document | {"engine": {name: given}}, scenarios.schema())
+    scenario_validator().validate(document | {"engine": {name: given}})
 
 
 def test_every_argument_that_may_be_left_out_is_modelled_or_told_of() -> None:
