@@ -50,7 +50,7 @@ def _give_fields(module: ModuleType) -> None:
     vars(module).update({name: np.dtype((_Fields, value)) for name, value in named.items()})
 
 
-def _as_it_is(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+def _as_it_is(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
     return function
 
 

@@ -57,7 +57,7 @@ _NO_C_WRAPPER: dict[str, Any] = {"no_cfunc_wrapper": True}  # nothing calls comp
 
 
 class InnerFunction(CPUDispatcher):  # type: ignore[misc, unused-ignore]  # numba has hardly any types
-    """A function that other compiled functions call; they hold its code, so that it has no cache.
+    """A function that other compiled functions call; they hold its code, so that it needs no cache.
 
     numba spends half of the time that a small function takes on wrappers for callers in Python and C, and
     compiles it anew for every constant and every width of an integer that it is called with. This one has
@@ -67,27 +67,29 @@ class InnerFunction(CPUDispatcher):  # type: ignore[misc, unused-ignore]  # numb
     ----------
     function
         What to compile.
+    sources
+        Digest of all files whose code ends up in the function (`sources_digest`).
     options
         Options of numba.
     """
 
-    def __init__(self, function: Callable[..., object], **options: Any) -> None:
+    def __init__(self, function: Callable[..., object], sources: str, **options: Any) -> None:
         super().__init__(
             function, targetoptions={"nopython": True, "no_cpython_wrapper": True, **_NO_C_WRAPPER, **options}
         )
-        self._options = options
+        self._sources, self._options = sources, options
 
     def get_call_template(self, args: Iterable[Any], kws: Any) -> Any:
         """What numba asks when compiled code calls this function with arguments of some types."""
         return super().get_call_template(tuple(_widened(kind) for kind in args), kws)
 
     def __call__(self, *args: Any) -> Any:
-        """Call it from Python, as tests do: compiled once more, with a wrapper."""
+        """Call it from Python, as tests do: compiled once more, with a wrapper, and kept on disk."""
         return self._for_python(*args)
 
     @cached_property
     def _for_python(self) -> Callable[..., Any]:
-        return cast("Callable[..., Any]", njit(**self._options)(self.py_func))
+        return kept(self._sources, **self._options)(self.py_func)
 
 
 def _widened(kind: Any) -> Any:
@@ -97,12 +99,12 @@ def _widened(kind: Any) -> Any:
 
 def compiled(function: F) -> F:
     """Compile a function into those that call it (`InnerFunction`)."""
-    return cast(F, InnerFunction(function, forceinline=True, **_OPTIONS))
+    return cast(F, InnerFunction(function, SOURCES_DIGEST, forceinline=True, **_OPTIONS))
 
 
 def apart(function: F) -> F:
     """Compile a function that few runs need once, not anew into each of those that call it."""
-    return cast(F, InnerFunction(function, **_OPTIONS))
+    return cast(F, InnerFunction(function, SOURCES_DIGEST, **_OPTIONS))
 
 
 def cached(function: F) -> F:

@@ -19,10 +19,12 @@ SOURCES = (
 )
 """Files of `optimizer.packing` whose code or constants end up in compiled code."""
 
-cached = kept(sources_digest(Path(__file__).parents[1], SOURCES), error_model="numpy")
+_DIGEST = sources_digest(Path(__file__).parents[1], SOURCES)
+
+cached = kept(_DIGEST, error_model="numpy")
 """Compile an entry point with numba, keeping the machine code on disk; typed as the function it is given."""
 
 
 def compiled(function: F) -> F:
     """Compile a function that only other compiled functions call."""
-    return cast(F, InnerFunction(function, error_model="numpy"))
+    return cast(F, InnerFunction(function, _DIGEST, error_model="numpy"))
