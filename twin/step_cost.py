@@ -96,11 +96,15 @@ class CostTerm(FrozenModel):
 
     def scale(self, max_loras: int, max_lora_rank: int, served: int) -> float:
         """Coefficient in seconds for one configuration of slots, max rank and adapters served."""
+        return self.times(self.seconds, max_loras, max_lora_rank, served)
+
+    def times(self, seconds: float, max_loras: int, max_lora_rank: int, served: int) -> float:
+        """The same if the term's ``seconds`` were others."""
         if self.lora and max_loras == 0:
             return 0.0
         slots = math.pow(max_loras, self.slots_power)
         return (
-            self.seconds
+            seconds
             * slots
             * math.pow(max_lora_rank, self.rank_power)
             * math.pow(served, self.served_power)

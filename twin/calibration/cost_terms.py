@@ -111,8 +111,7 @@ def features(terms: tuple[CostTerm, ...], steps: Steps) -> FloatArray:
         if shape not in known:
             # No matrix product: its rounding depends on the threads that the process has.
             known[shape] = float((steps.weight * _factor(term, steps)).sum()) / total
-        unit = term.model_copy(update={"seconds": 1.0})
-        row[k] = known[shape] * unit.scale(steps.max_loras, steps.max_lora_rank, steps.served)
+        row[k] = known[shape] * term.times(1.0, steps.max_loras, steps.max_lora_rank, steps.served)
     return row
 
 
