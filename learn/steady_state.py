@@ -9,12 +9,14 @@ Chance is left out: surrogates learn what it adds.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from learn.bisection import bisect
-from learn.features import FEATURES, RESIDENCE_S, FloatArray
+from learn.features import FEATURES, RESIDENCE_S, FloatArray, IntArray
 from learn.space import DesignSpace
 from learn.storage.dataset import Dataset, DatasetError
 from twin.step_cost import CostTerm, StepCost
@@ -121,7 +123,7 @@ class _Candidates:
     log_active
         Logarithm of the expected adapters with a request in each of `_RESIDENCES`, shape (m, residences).
     costs
-        Terms that grow alike, each with the sum of their coefficients.
+        What a step costs.
     """
 
     slots: FloatArray
@@ -131,7 +133,7 @@ class _Candidates:
     max_batch: FloatArray
     duration_s: float
     log_active: FloatArray
-    costs: tuple[tuple[CostTerm, FloatArray], ...]
+    costs: _Costs
 
     @classmethod
     def of(cls, features: FloatArray, engine: SteadyState) -> _Candidates:
@@ -151,7 +153,7 @@ class _Candidates:
             max_batch=np.minimum(in_memory, in_step).clip(max=engine.max_num_seqs),
             duration_s=engine.duration_s,
             log_active=np.log(np.maximum(active, 1e-12)),
-            costs=_summed(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),
+            costs=_Costs.of(engine.cost, column("max_loras"), column("max_lora_rank"), column("count")),
         )
 
     def log_step(self) -> FloatArray:
@@ -195,29 +197,63 @@ class _Candidates:
             "prompts": -np.expm1(-batch / self.output),
             "waiting": unserved * self.duration_s / 2,
         }
-        total = np.zeros_like(batch)
-        for term, seconds in self.costs:
-            factor = (
-                term.of_tokens(tokens) * term.of_adapters(present) if term.per == "step" else per[term.per]
-            )
-            total += seconds * factor
-        return total
+        return self.costs.total(tokens, present, per)
 
 
-def _summed(
-    cost: StepCost, slots: FloatArray, rank: FloatArray, served: FloatArray
-) -> tuple[tuple[CostTerm, FloatArray], ...]:
-    """Terms with coefficients, those that grow alike as one."""
-    alike: dict[tuple[object, ...], list[CostTerm]] = defaultdict(list)
-    for term in cost.terms:
-        how = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
-        alike[how].append(term)
-    return tuple(
-        (terms[0], np.sum([_scaled(term, slots, rank, served) for term in terms], axis=0))
-        for terms in alike.values()
-    )
+@dataclass(frozen=True)
+class _Costs:
+    """Terms of a step's cost that grow alike as one, for m candidates; arrays of K terms and m candidates.
 
+    Few operations on all terms at once, as most of the time of many small ones is Python's. They are summed
+    one after the other, so that the last digit does not depend on how many candidates there are.
 
-def _scaled(term: CostTerm, slots: FloatArray, rank: FloatArray, served: FloatArray) -> FloatArray:
-    grown = slots**term.slots_power * rank**term.rank_power * served**term.served_power
-    return np.asarray(term.seconds * grown * ((slots > 0) | (not term.lora)))
+    Parameters
+    ----------
+    seconds
+        Coefficients, shape (K, m).
+    shapes
+        A term of each kind, K of them.
+    by_tokens
+        Which of them grow with the tokens of a step, with the tokens above which and how many at most count.
+    """
+
+    seconds: FloatArray
+    shapes: tuple[CostTerm, ...]
+    by_tokens: tuple[IntArray, FloatArray, FloatArray]
+
+    @classmethod
+    def of(cls, cost: StepCost, slots: FloatArray, rank: FloatArray, served: FloatArray) -> _Costs:
+        """The terms for engines of such slots and ranks, and so many adapters served; shape (m,) each."""
+        with_lora = slots > 0
+
+        @cache  # few terms grow in a way of their own
+        def grown(slots_power: float, rank_power: float, served_power: float) -> FloatArray:
+            return np.asarray(slots**slots_power * rank**rank_power * served**served_power)
+
+        def scaled(term: CostTerm) -> FloatArray:
+            seconds = term.seconds * grown(term.slots_power, term.rank_power, term.served_power)
+            return seconds * with_lora if term.lora else seconds
+
+        alike: dict[tuple[object, ...], list[CostTerm]] = defaultdict(list)
+        for term in cost.terms:
+            how = (term.per, term.tokens_above, term.tokens_cap, term.adapters_power, term.adapters_cap)
+            alike[how].append(term)
+        sums = [np.sum([scaled(term) for term in terms], axis=0) for terms in alike.values()]
+        shapes = tuple(terms[0] for terms in alike.values())
+        grow = [k for k, term in enumerate(shapes) if term.tokens_above is not None]
+        above = [float(shapes[k].tokens_above or 0) for k in grow]
+        caps = [float(shapes[k].tokens_cap or np.inf) for k in grow]
+        by_tokens = np.array(grow, dtype=np.int64), np.array(above)[:, None], np.array(caps)[:, None]
+        return cls(np.stack(sums), shapes, by_tokens)
+
+    def total(self, tokens: FloatArray, adapters: FloatArray, per: Mapping[str, FloatArray]) -> FloatArray:
+        """Seconds of a step with so many tokens and adapters, and so much of what else terms count."""
+        grow, above, caps = self.by_tokens
+        factors = np.ones_like(self.seconds)
+        factors[grow] = np.clip(tokens - above, 0.0, caps)
+        for k, term in enumerate(self.shapes):
+            if term.per != "step":
+                factors[k] = per[term.per]
+            elif term.adapters_power is not None:
+                factors[k] *= term.of_adapters(adapters)
+        return np.asarray(np.add.accumulate(self.seconds * factors, axis=0)[-1])
