@@ -104,10 +104,7 @@ class CostTerm(FrozenModel):
             return 0.0
         slots = math.pow(max_loras, self.slots_power)
         return (
-            seconds
-            * slots
-            * math.pow(max_lora_rank, self.rank_power)
-            * math.pow(served, self.served_power)
+            seconds * slots * math.pow(max_lora_rank, self.rank_power) * math.pow(served, self.served_power)
         )
 
     def of_batch(self, batch: Batch) -> float:

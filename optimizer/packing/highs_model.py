@@ -7,6 +7,7 @@ looks at its limits, which it does between its own steps. HiGHS takes the same s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,13 @@ from scenarios import UNLIMITED, Deadline
 
 LEAST_S = 0.01
 """Counted seconds that a solution gets at least."""
+
+MOST_PIVOTS = (1000, 50)
+"""Simplex iterations, and as many more for each row, after which a linear programme is begun anew: it may go
+in a circle, as hardly any takes five for each row."""
+
+FROM_SCRATCH = {"simplex_strategy": 1}
+"""HiGHS's options then: its dual simplex."""
 
 
 class _QuietHighs(highspy.Highs):
@@ -108,8 +116,7 @@ class HighsModel:
         self._lower, self._upper, self._interruptible = lower, upper, interruptible
         self._looks: LookCount | None = None
         self._solver = quiet_highs(interruptible=interruptible)
-        for name, value in options.items():
-            self._solver.setOptionValue(name, value)
+        self._set(options)
         self._solver.addRows(len(lower), lower, upper, 0, np.zeros(len(lower), np.int32), [], [])
 
     def add_column(self, cost: float, rows: ArrayLike, values: ArrayLike) -> None:
@@ -149,22 +156,37 @@ class HighsModel:
 
     def solve(self, deadline: Deadline = UNLIMITED) -> HighsSolution:
         """Minimise until the deadline, towards whose work it counts."""
-        self._limit(deadline)
-        if self._interruptible:
-            solve_in_thread(self._solver.run, self._solver.cancelSolve)
-        else:
-            self._solver.run()
-        status, info = self._solver.getModelStatus(), self._solver.getInfo()
-        steps = (
-            SIMPLEX * info.simplex_iteration_count if self._looks is None else MIP_LOOK * self._looks.number
-        )
-        deadline.work.add(PROGRAMME + self._size * steps)
-        solution = self._solver.getSolution()
+        status = self._run(deadline)
+        if status == highspy.HighsModelStatus.kIterationLimit and not deadline.reached:
+            usual = {name: self._solver.getOptionValue(name)[1] for name in FROM_SCRATCH}
+            self._solver.clearSolver()
+            self._set(FROM_SCRATCH)
+            status = self._run(deadline)
+            self._set(usual)
+        solution, info = self._solver.getSolution(), self._solver.getInfo()
         return HighsSolution(
             status == highspy.HighsModelStatus.kOptimal, status == highspy.HighsModelStatus.kInfeasible,
             float(info.objective_function_value), float(info.mip_dual_bound),
             np.array(solution.col_value if solution.value_valid else []), np.array(solution.row_dual),
         )  # fmt: skip
+
+    def _run(self, deadline: Deadline) -> Any:
+        """Let HiGHS work until the deadline; how its model stands then."""
+        self._limit(deadline)
+        if self._interruptible:
+            solve_in_thread(self._solver.run, self._solver.cancelSolve)
+        else:
+            self._solver.run()
+        if self._looks is None:
+            steps = SIMPLEX * self._solver.getInfo().simplex_iteration_count
+        else:
+            steps = MIP_LOOK * self._looks.number
+        deadline.work.add(PROGRAMME + self._size * steps)
+        return self._solver.getModelStatus()
+
+    def _set(self, options: Mapping[str, Any]) -> None:
+        for name, value in options.items():
+            self._solver.setOptionValue(name, value)
 
     @property
     def _size(self) -> int:
@@ -173,10 +195,12 @@ class HighsModel:
 
     def _limit(self, deadline: Deadline) -> None:
         """Set HiGHS's limits: by the clock, and by what it counts itself."""
-        self._solver.setOptionValue("time_limit", max(0.01, deadline.clock_s))
+        # HiGHS's own clock goes on from one solution to the next.
+        self._solver.setOptionValue("time_limit", self._solver.getRunTime() + max(0.01, deadline.clock_s))
         left_s = max(deadline.left_s, LEAST_S)
         if self._looks is not None:
             self._looks.limit(left_s / (MIP_LOOK * self._size))
         else:
-            iterations = min(left_s / (SIMPLEX * self._size), highspy.kHighsIInf)
+            pivots = MOST_PIVOTS[0] + MOST_PIVOTS[1] * self._solver.getNumRow()
+            iterations = min(left_s / (SIMPLEX * self._size), pivots)
             self._solver.setOptionValue("simplex_iteration_limit", int(iterations))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from optimizer.packing import highs_model
 from optimizer.packing.branch_and_price.pricing import cover
 from optimizer.packing.branch_and_price.primal_heuristics import repair_overcover
-from optimizer.packing.branch_and_price.restricted_master import Master, ResidualProblem
+from optimizer.packing.branch_and_price.restricted_master import PRIMAL, Master, ResidualProblem
 from optimizer.packing.heuristics.first_fit import BinFiller
 from optimizer.packing.highs_model import HighsModel
 from optimizer.packing.model.params import ColumnGenerationParams
@@ -173,3 +175,53 @@ def test_a_programme_without_a_solution_says_so() -> None:
     assert (solution.optimal, solution.infeasible) == (False, True)
     model.set_rows(np.array([2.0]), np.array([2.0]))
     assert model.solve().columns.tolist() == [1.0]
+
+
+def random_programme(seed: int, rows: int = 40) -> HighsModel:
+    rng = np.random.default_rng(seed)
+    lower, upper = rng.uniform(1.0, 5.0, rows), np.full(rows, np.inf)
+    model = HighsModel(lower, upper, interruptible=False, simplex_strategy=PRIMAL)
+    for _ in range(2 * rows):
+        model.add_column(float(rng.uniform(1.0, 2.0)), np.arange(rows), rng.random(rows))
+    return model
+
+
+def test_a_programme_that_goes_in_circles_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is one that would only take long."""
+    expected = random_programme(1).solve()
+    assert expected.optimal
+    runs = []
+    real = HighsModel._run
+
+    def counted(self: HighsModel, deadline: Deadline) -> object:
+        monkeypatch.setattr(highs_model, "MOST_PIVOTS", (1 if not runs else 1000, 0))
+        runs.append(self._solver.getOptionValue("simplex_strategy")[1])
+        return real(self, deadline)
+
+    monkeypatch.setattr(HighsModel, "_run", counted)
+    model = random_programme(1)
+    again = model.solve()
+    assert runs == [4, 1]
+    assert again.optimal
+    assert again.value == pytest.approx(expected.value)
+    assert model.solve().optimal
+    assert runs == [4, 1, 4], "the next begins as usual"
+
+
+def test_a_limit_ends_a_programme_and_counts_from_its_own_beginning() -> None:
+    model = random_programme(2, 200)
+    assert not model.solve(Deadline.after(-1.0)).optimal
+    while model._solver.getRunTime() < 1.0:
+        model._solver.clearSolver()
+        assert model.solve().optimal
+    model._solver.clearSolver()
+    assert model.solve(Deadline(at=time.monotonic() + 0.9)).optimal, "those before it do not count"
+
+
+def test_a_master_ends_with_the_search() -> None:
+    problem, rng = PackingProblem.bin_packing(1 + np.arange(200), 9000), np.random.default_rng(3)
+    for left_s, ends in ((60.0, False), (-1.0, True)):
+        master = Master(problem, PARAMS, deadline=Deadline.after(left_s))
+        for counts in rng.random((400, 200)) < 0.5:
+            master.add(Bin(0, counts.astype(np.int64)))
+        assert (master.solve(master.root) is None) == ends

@@ -235,7 +235,7 @@ def generate_columns(
 ) -> tuple[ColumnGeneration, MasterSolution | None]:
     """Solve the relaxation at the root, from the continuous one; the run's bound rises as it goes."""
     problem, params, until = run.problem, run.params.column_generation, run.until(seconds)
-    master = Master(problem, params, dual_optimal_inequalities(filler, params.exchanges), filler.work)
+    master = Master(problem, params, dual_optimal_inequalities(filler, params.exchanges), run.deadline)
     for o in filler.options:
         for column in cover(filler, o, np.ones(problem.n_classes), problem.rows[o].most, -1.0, until):
             master.add(column)

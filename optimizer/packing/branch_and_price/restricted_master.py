@@ -16,7 +16,7 @@ from optimizer.packing.highs_model import HighsModel
 from optimizer.packing.model.bin_limits import limit_rows
 from optimizer.packing.model.params import ColumnGenerationParams
 from optimizer.packing.model.problem import Bin, FloatArray, IntArray, PackingProblem
-from scenarios import Deadline, Work
+from scenarios import Deadline
 
 PRIMAL = 4
 """HiGHS's primal simplex: the old optimum stays feasible when columns are added."""
@@ -104,8 +104,8 @@ class Master:
         What is packed, and parameters.
     exchanges
         Pairs of classes (`dual_inequalities`).
-    work
-        Counts its iterations.
+    deadline
+        When solutions end at the latest; their iterations count towards its work.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class Master:
         problem: PackingProblem,
         params: ColumnGenerationParams,
         exchanges: Sequence[tuple[int, int]] = (),
-        work: Work | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
-        self.problem, self._end = problem, Deadline(work=work or Work())
+        self.problem, self._deadline = problem, deadline or Deadline()
         self.columns: list[Bin] = []
         self._known: set[tuple[int, bytes]] = set()
         self._exchanges, self._closed, n = len(exchanges), False, problem.n_classes
@@ -191,9 +191,9 @@ class Master:
         return np.concatenate([whole.counts, whole.lower]), np.concatenate([infinite, whole.upper])
 
     def solve(self, residual: ResidualProblem) -> MasterSolution | None:
-        """Cover a residual problem; None if HiGHS fails on it, or the work is interrupted."""
+        """Cover a residual problem; None if HiGHS fails on it, or the end comes first."""
         self._model.set_rows(*self.row_bounds(residual))
-        solution = self._model.solve(self._end)
+        solution = self._model.solve(self._deadline)
         if not solution.optimal:
             return None
         n = self.problem.n_classes
