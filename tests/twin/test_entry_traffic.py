@@ -245,7 +245,7 @@ def test_too_many_switches_are_refused() -> None:
 
 def _correlation(arrivals: list[Arrivals | None], reuse: list[PromptReuse | None] | None = None) -> float:
     """Correlation of the requests of two adapters by half minute."""
-    drawn = draw_requests(_load([20.0, 20.0], arrivals, reuse), CALM, 4, 60_000.0, sustained=True)
+    drawn = draw_requests(_load([4.0, 4.0], arrivals, reuse), CALM, 4, 60_000.0, sustained=True)
     alone = np.ones(len(drawn), dtype=bool) if drawn.follows is None else drawn.follows < 0
     counts = [
         np.histogram(drawn.arrival_s[alone & (drawn.adapter == k)], 2000, (0, 60_000))[0] for k in (0, 1)

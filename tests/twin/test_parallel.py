@@ -14,6 +14,7 @@ import pytest
 from joblib import delayed
 
 from scenarios import Deadline, Stopped
+from tests.slow import slow
 from twin.parallel import WorkersLostError, dealing, in_processes
 
 
@@ -120,7 +121,7 @@ def test_where_no_process_can_be_started_this_one_does_the_work_and_says_so_once
     ]
 
 
-def test_a_failure_of_the_work_itself_is_no_failure_to_start(tmp_path: Path) -> None:
-    for workers in (1, 2):
-        with pytest.raises(FileNotFoundError):
-            list(in_processes([delayed(os.listdir)(tmp_path / "none")] * 2, workers))
+@pytest.mark.parametrize("workers", [1, *slow([2])])
+def test_a_failure_of_the_work_itself_is_no_failure_to_start(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(in_processes([delayed(os.listdir)(tmp_path / "none")] * 2, workers))
