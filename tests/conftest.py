@@ -35,16 +35,21 @@ from twin import shipped_profiles
 for group in sorted(ORDER, key=lambda name: not name.startswith("twin")):
     call_group(group, shipped_profiles()[0])
 """
+FEW_FILES = 9
+"""Files and folders of tests for which the loops are not compiled beforehand."""
+
 _COMPILING = "LORAPACK_TESTS_COMPILING"
 """The variable that names a file which is there as long as loops are compiled for all workers."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin to compile all loops for the workers of a whole run: each would compile the same ones."""
-    if not session.config.getoption("numprocesses", None) or "tests" not in session.config.args:
+    """Begin to compile all loops for the workers of a long run: each would compile the same ones."""
+    files = session.config.args
+    if not session.config.getoption("numprocesses", None) or not ("tests" in files or len(files) > FEW_FILES):
         return
-    os.environ[_COMPILING] = tempfile.mkstemp()[1]
+    marker, os.environ[_COMPILING] = tempfile.mkstemp()
+    os.close(marker)
     path = os.pathsep.join(sys.path)
     process = subprocess.Popen([sys.executable, "-P", "-c", _COMPILE], env={**os.environ, "PYTHONPATH": path})
 
@@ -55,13 +60,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     threading.Thread(target=forget, daemon=True).start()
 
 
+def is_of_a_group(cache: _CodeCache) -> bool:
+    """Whether it is the code of a loop that is compiled beforehand."""
+    from optimizer.search.compilation import ORDER, _kernels
+
+    return any(kernel._cache is cache for group in ORDER for kernel in _kernels(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _loops_are_compiled_once() -> Iterator[None]:
     """What another process is compiling is waited for."""
     load, marker = _CodeCache.load_overload, Path(os.environ.get(_COMPILING, "/nowhere"))
 
     def wait_and_load(cache: _CodeCache, *signature: Any) -> Any:
-        while (found := load(cache, *signature)) is None and marker.exists():
+        while (found := load(cache, *signature)) is None and marker.exists() and is_of_a_group(cache):
             time.sleep(0.1)
         return found
 
