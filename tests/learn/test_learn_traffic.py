@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from learn.design import compositions
 from learn.features import ADDITIVE, FEATURES, additive_columns
 from learn.latency.floor import fit_floors
 from learn.params import DEFAULTS
-from learn.storage.dataset import Dataset, dataset_of
+from learn.storage.dataset import dataset_of
 from learn.traffic.kinds import TrafficKind
 from learn.traffic.unsteadiness import is_steady, unsteadiness
 from scenarios import (
@@ -319,14 +320,12 @@ def brief(mixed_space: DesignSpace) -> DesignSpace:
     return mixed_space.shortened(0.1)
 
 
-@pytest.fixture(scope="module")
-def runs(brief: DesignSpace) -> Dataset:
-    plan = SamplingPlan(compositions=48, round_size=24, width=1.1, spread=0, seed=2)
-    return learn.sample(brief, plan, overloads=False)
+PLAN = SamplingPlan(compositions=48, round_size=24, width=1.1, spread=0, seed=2)
 
 
 @pytest.mark.slow
-def test_rows_are_learned_from_mixed_traffic(runs: Dataset, brief: DesignSpace) -> None:
+def test_rows_are_learned_from_mixed_traffic(brief: DesignSpace) -> None:
+    runs = learn.sample(brief, PLAN, overloads=False)
     regions = learn.linearize(runs, brief)
     assert len(boundary_points(runs).engines) >= 36
     for slots in (8, 32):
@@ -337,6 +336,7 @@ def test_rows_are_learned_from_mixed_traffic(runs: Dataset, brief: DesignSpace) 
         assert regions.outer.fill(slots, 16, light) <= fills[0]
 
 
-def test_runs_of_the_base_model_alone_are_kept(runs: Dataset) -> None:
+def test_runs_of_the_base_model_alone_are_kept(brief: DesignSpace) -> None:
+    runs = learn.sample(brief, replace(PLAN, compositions=12, round_size=12, seed=6), overloads=False)
     assert (runs.target("count") == 0).any()
     assert dataset_of(runs.text()).table.equals(runs.table)
