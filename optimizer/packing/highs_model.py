@@ -197,10 +197,10 @@ class HighsModel:
         """Set HiGHS's limits: by the clock, and by what it counts itself."""
         # HiGHS's own clock goes on from one solution to the next.
         self._solver.setOptionValue("time_limit", self._solver.getRunTime() + max(0.01, deadline.clock_s))
-        left_s = max(deadline.left_s, LEAST_S)
+        left_s, pivots = max(deadline.left_s, LEAST_S), highspy.kHighsIInf
         if self._looks is not None:
             self._looks.limit(left_s / (MIP_LOOK * self._size))
         else:
-            pivots = MOST_PIVOTS[0] + MOST_PIVOTS[1] * self._solver.getNumRow()
-            iterations = min(left_s / (SIMPLEX * self._size), pivots)
-            self._solver.setOptionValue("simplex_iteration_limit", int(iterations))
+            most = MOST_PIVOTS[0] + MOST_PIVOTS[1] * self._solver.getNumRow()
+            pivots = int(min(left_s / (SIMPLEX * self._size), most))
+        self._solver.setOptionValue("simplex_iteration_limit", pivots)
