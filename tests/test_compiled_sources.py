@@ -19,7 +19,9 @@ DECORATORS = {"compiled", "cached", "kept", "njit"}
 @cache
 def names_in_compiled_code(file: Path) -> frozenset[str]:
     """Names that the bodies of compiled functions use."""
-    used = set()
+    used = set[str]()
+    if not any(f"@{name}" in file.read_text(encoding="utf-8") for name in DECORATORS):
+        return frozenset()  # no need to parse it
     for function in (node for node in nodes_of(file) if isinstance(node, ast.FunctionDef)):
         decorators = {n.id for d in function.decorator_list for n in ast.walk(d) if isinstance(n, ast.Name)}
         if decorators & DECORATORS:
@@ -35,7 +37,7 @@ def files_of_compiled_code(folder: Path, package: str) -> set[str]:
         used = names_in_compiled_code(path)
         if used:
             found.add(path.relative_to(folder).with_suffix("").as_posix())
-        for node in (n for n in nodes_of(path) if isinstance(n, ast.ImportFrom)):
+        for node in (n for n in (nodes_of(path) if used else ()) if isinstance(n, ast.ImportFrom)):
             module = node.module or ""
             if module.startswith(f"{package}.") and used & {a.asname or a.name for a in node.names}:
                 found.add(module.removeprefix(f"{package}.").replace(".", "/"))

@@ -40,6 +40,7 @@ def test_a_boundary_that_is_linear_is_found() -> None:
     np.testing.assert_allclose(model.values("resident", points.middle, points.engines), 1.0, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_rows_learned_with_noise_hold_for_points_without() -> None:
     noisy, _ = made_points(160, noise=0.03)
     clean, _ = made_points(160)

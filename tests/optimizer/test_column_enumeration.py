@@ -132,7 +132,7 @@ def test_a_bound_that_no_packing_reaches_is_raised() -> None:
     assert pack(problem, "exact").objective == 3
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 100_000), cuts=st.booleans())
 def test_the_list_never_excludes_an_optimum(
     seed: int, cuts: bool, random_problem: Random, optimum: Optimum

@@ -45,7 +45,7 @@ def test_exact_methods_find_the_least_price(
 
 
 @pytest.mark.parametrize("method", EXACT)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 100_000))
 def test_exact_methods_respect_cuts(method: str, seed: int, optimum: Optimum, random_problem: Random) -> None:
     problem = random_problem(seed, cuts=True)

@@ -459,6 +459,7 @@ def test_the_parts_of_an_adapter_starve_as_one() -> None:
     assert verdict.of(1, {"a": "hot", "b": "hot"}).starved == ("hot",)
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_not_installed_knows_its_version() -> None:
     code = (
         "import importlib.metadata as m\n"

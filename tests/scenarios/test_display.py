@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenarios
@@ -35,6 +35,7 @@ def test_what_a_terminal_would_obey_or_hide_is_shown(text: str, expected: str) -
     assert visible(expected) == expected
 
 
+@settings(max_examples=50)
 @given(st.text())
 def test_visible_text_is_one_line_without_controls(text: str) -> None:
     shown = visible(text)

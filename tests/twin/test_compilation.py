@@ -26,6 +26,7 @@ TEXT = "def twice(x):\n    return {factor} * x\n\n\ndef thrice(x):\n    return 3
 def _told_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled._say_unkept.cache_clear()
     monkeypatch.setattr(config, "CACHE_DIR", "")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python knows a file by its second and its size
     yield
     sys.modules.pop("doubling", None)
 

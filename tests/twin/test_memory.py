@@ -283,6 +283,7 @@ def _benchmark() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_every_measured_engine() -> None:
     table = _benchmark().compare(ROOT / "benchmarks" / "measured")
     error = table["error_percent"].abs().dropna()

@@ -127,6 +127,7 @@ def run(folder: Path, export: Export, engines: list[Engine], **env: str) -> subp
     )
 
 
+@pytest.mark.slow
 def test_hostile_names_arrive_as_they_are_and_nothing_else_happens(
     tmp_path: Path, engines: list[Engine]
 ) -> None:
