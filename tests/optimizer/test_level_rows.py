@@ -234,6 +234,6 @@ def test_four_strict_adapters_cost_no_more_than_a_gpu(
     values = {key: shipped[key] for key in ("name", "model", "adapters", "workload", "devices", "engine")}
     own = {"name": "own", "count": 4, "rank": 16, "rate": 0.4, "service_levels": FAST}
     mixed = from_mapping(values | {"adapters": [own, *values["adapters"]], "acceptance": acceptance})
-    result = optimizer.solve(mixed, time_limit_s=120.0, workers=2)
+    result = optimizer.solve(mixed, objective="gpus", time_limit_s=120.0, workers=2)
     assert result.accepted
     assert result.gpus == 5
