@@ -38,7 +38,7 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path | None:
         home = Path.home()
     except RuntimeError:
         home = Path()
-    if home.is_absolute():
+    if home.is_absolute() and os.environ.get("HOME") != "":  # of an empty one Python makes the root
         return home / ".cache" / "lorapack"
     _say_homeless()
     return None

@@ -456,8 +456,9 @@ def test_a_user_without_a_home_is_told_once_and_nothing_is_written(
 
 def test_the_cache_folder_follows_the_environment(homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.cache_folder() is None
-    monkeypatch.setenv("HOME", "relative")
-    assert cache.cache_folder() is None
+    for no_home in ("relative", ""):
+        monkeypatch.setenv("HOME", no_home)
+        assert cache.cache_folder() is None
     monkeypatch.setenv("HOME", str(homeless))
     assert cache.cache_folder() == homeless / ".cache" / "lorapack"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
