@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,20 @@ def is_of_a_group(cache: _CodeCache) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _loops_are_compiled_once() -> Iterator[None]:
-    """What another process is compiling is waited for."""
-    load, marker = _CodeCache.load_overload, Path(os.environ.get(_COMPILING, "/nowhere"))
+    """What another process is compiling is waited for, by who loads it and by who asks whether it is there."""
+    marker = Path(os.environ.get(_COMPILING, "/nowhere"))
 
-    def wait_and_load(cache: _CodeCache, *signature: Any) -> Any:
-        while (found := load(cache, *signature)) is None and marker.exists() and is_of_a_group(cache):
-            time.sleep(0.1)
-        return found
+    def waiting(look: Callable[..., Any]) -> Callable[..., Any]:
+        def wait_and_look(cache: _CodeCache, *asked: Any) -> Any:
+            while not (found := look(cache, *asked)) and marker.exists() and is_of_a_group(cache):
+                time.sleep(0.1)
+            return found
+
+        return wait_and_look
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_CodeCache, "load_overload", wait_and_load)
+        for name in ("load_overload", "holds"):
+            patch.setattr(_CodeCache, name, waiting(getattr(_CodeCache, name)))
         yield
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import twin
 from scenarios import ScenarioError
+from tests.slow import slow
 from twin.engine.run import UnservableRequestError
 from twin.measured.bench_runs import BenchEngine, BenchRun, bench_runs
 from twin.measured.bench_serve import read_bench_results
@@ -252,10 +253,11 @@ def made_by_the_twin(folder: Path) -> Path:
     return changed(folder, **values)
 
 
-def test_what_the_twin_made_itself_is_foretold(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, *slow([2])])
+def test_what_the_twin_made_itself_is_foretold(tmp_path: Path, workers: int) -> None:
     report = twin.bench_fidelity([made_by_the_twin(tmp_path)], ENGINE)
     assert report.table()["error %"].abs().max() < 1
-    again = twin.bench_fidelity([made_by_the_twin(tmp_path)], ENGINE, workers=2)
+    again = twin.bench_fidelity([made_by_the_twin(tmp_path)], ENGINE, workers=workers)
     assert report.to_json() == again.to_json()
 
 

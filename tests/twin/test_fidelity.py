@@ -13,6 +13,7 @@ import pytest
 
 import twin
 from scenarios import OutputFileError, ScenarioError
+from tests.slow import slow
 from twin import FidelityReport, Requests
 from twin.engine.run import simulate_requests
 from twin.measured.client_view import ClientView, Stalls, client_view, held_back
@@ -72,12 +73,13 @@ def test_a_table_without_measured_columns(asked: pd.DataFrame, tmp_path: Path) -
     assert not list(tmp_path.glob(".*"))
 
 
-def test_same_predictions_for_any_workers_and_order(asked: pd.DataFrame, tmp_path: Path) -> None:
-    path = written(asked, tmp_path)
-    one = twin.fidelity(path, workers=1).predictions.drop(columns="wall_s")
-    two = twin.fidelity(path, workers=2).predictions.drop(columns="wall_s")
-    pd.testing.assert_frame_equal(one, two)
-    back = twin.fidelity(written(asked.iloc[::-1], tmp_path)).predictions.drop(columns="wall_s")
+@pytest.mark.parametrize("workers", [1, *slow([2])])
+def test_same_predictions_for_any_workers_and_order(
+    asked: pd.DataFrame, tmp_path: Path, workers: int
+) -> None:
+    one = twin.fidelity(written(asked, tmp_path), workers=1).predictions.drop(columns="wall_s")
+    turned = twin.fidelity(written(asked.iloc[::-1], tmp_path), workers=workers)
+    back = turned.predictions.drop(columns="wall_s")
     pd.testing.assert_frame_equal(one, back.iloc[::-1].reset_index(drop=True))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import twin
 from scenarios import read_params
+from tests.slow import slow
 from twin import CalibrationParams, EngineProfile, FidelityParams, UpdateError
 from twin.calibration.params import UpdateParams
 from twin.measured.predict import predict
@@ -189,11 +190,12 @@ def test_what_is_written_says_where_it_comes_from_and_how_sure_it_is(runs: list[
     assert updated(profile, runs).profile.name == profile.name
 
 
+@pytest.mark.parametrize("workers", [1, *slow([2])])
 def test_equal_runs_give_equal_profiles_in_any_order_and_number_of_processes(
-    runs: list[MeasuredRun],
+    runs: list[MeasuredRun], workers: int
 ) -> None:
     one = updated(shipped(), runs)
-    other = updated(shipped(), runs[::-1], workers=2)
+    other = updated(shipped(), runs[::-1], workers=workers)
     assert one.profile == other.profile
     assert one.to_json() == other.to_json()
 
