@@ -69,7 +69,7 @@ def is_of_a_group(cache: _CodeCache) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _loops_are_compiled_once() -> Iterator[None]:
-    """What another process is compiling is waited for, by who loads it and by who asks whether it is there."""
+    """What another process is compiling is waited for, and so is the answer whether it is there."""
     marker = Path(os.environ.get(_COMPILING, "/nowhere"))
 
     def waiting(look: Callable[..., Any]) -> Callable[..., Any]:
